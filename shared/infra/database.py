@@ -33,7 +33,11 @@ _POOL_TIMEOUT_S = 5.0
 _IDLE_IN_TRANSACTION_MS = 10_000
 """Longest time that a process frozen within a transaction keeps its row locks."""
 _TCP_USER_TIMEOUT_MS = 15_000
-"""A server that has vanished is noticed before a lease of 30 s expires."""
+"""Longest silence of the server's kernel while it owes an acknowledgement: a server that has
+vanished is noticed before a lease of 30 s expires."""
+_KEEPALIVE_S = 5
+"""Interval at which it owes one, also while only an answer is awaited. An answer that the network
+has lost comes no sooner than TCP sends it again: as late after an outage as that was long."""
 _STATEMENT_LEAD_S = 1.0
 """The server gives up this much earlier than the client: a slow statement is canceled, and its
 connection stays."""
@@ -82,6 +86,8 @@ def make_engine(
             "connect_timeout": _CONNECT_TIMEOUT_S,
             "cursor_factory": DriverCursor,
             "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
+            "keepalives_idle": _KEEPALIVE_S,
+            "keepalives_interval": _KEEPALIVE_S,
             "options": options,
             "application_name": "longhand",
             # Overrides PGCLIENTENCODING. In a SQL_ASCII session psycopg returns text as bytes, so

@@ -135,11 +135,14 @@ def peak_memory(pid: int) -> int:
 
 
 class Relay:
-    """A TCP relay to a local port that can play dead: refusing, or taking and never answering."""
+    """A TCP relay to a local port that can play dead: refusing, or taking and never answering.
 
-    def __init__(self, target: int) -> None:
+    It takes connections of a ``listener``, by default one of its own on loopback.
+    """
+
+    def __init__(self, target: int, listener: socket.socket | None = None) -> None:
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []
         self._mute = False
