@@ -38,6 +38,9 @@ vanished is noticed before a lease of 30 s expires."""
 _KEEPALIVE_S = 5
 """Interval at which it owes one, also while only an answer is awaited. An answer that the network
 has lost comes no sooner than TCP sends it again: as late after an outage as that was long."""
+_MISSED_KEEPALIVES = 2
+"""After so many in a row that the client's kernel has missed, the server ends a session. While it
+awaits the rest of a statement no other limit counts, and the session keeps its row locks."""
 _STATEMENT_LEAD_S = 1.0
 """The server gives up this much earlier than the client: a slow statement is canceled, and its
 connection stays."""
@@ -72,7 +75,11 @@ def make_engine(
     for a minute, and statements have no limit. ``sees_all``: row-level security does not bind the
     role, as it does not bind the workers', so no transaction names a tenant.
     """
-    options = f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}"
+    options = (
+        f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}"
+        f" -c tcp_keepalives_idle={_KEEPALIVE_S} -c tcp_keepalives_interval={_KEEPALIVE_S}"
+        f" -c tcp_keepalives_count={_MISSED_KEEPALIVES}"
+    )
     if answer_s is not None:
         options += f" -c statement_timeout={round(1000 * (answer_s - _STATEMENT_LEAD_S))}"
     engine = sqlalchemy.create_engine(

@@ -24,6 +24,8 @@ from shared.infra.settings import Settings
 
 BACK_S = 20.0
 """What docs/faults.md promises: so long after the network is back a worker claims steps again."""
+KEPT_S = 15
+"""And so long a session whose client is gone keeps its row locks."""
 QUICK_MS, QUICK_S = 2_000, 1
 """In the places of a timeout of 15 s and an interval of 5."""
 
@@ -122,6 +124,20 @@ def test_a_silent_network_is_noticed_in_time_whatever_a_connection_waits_for(
     engine.dispose()
     # The kernel looks whether it has been silent for so long only when it asks again.
     assert max(kept_ms / 1000, idle_s) + interval_s <= BACK_S
+
+
+def test_a_server_soon_ends_a_session_whose_client_is_gone_within_a_statement(
+    settings: Settings,
+) -> None:
+    """Postgres answers SHOW with what its socket has."""
+    engine = make_engine(settings)
+    with read(engine) as connection:
+        idle_s, interval_s, count = (
+            int(connection.execute(text(f"SHOW tcp_keepalives_{name}")).scalar_one())
+            for name in ("idle", "interval", "count")
+        )
+    engine.dispose()
+    assert idle_s + interval_s * count <= KEPT_S
 
 
 def count_sleepers(database: Engine) -> int:
