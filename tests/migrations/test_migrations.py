@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from harness.database.newer_schema import EXPANDED, NEWEST, newer_migrations
+from harness.programs.workers import wait_until
 from harness.servers.databases import alembic_config, scratch_settings
 from shared.infra import schema
 from shared.infra.database import make_engine
@@ -160,13 +161,19 @@ def test_migrations_at_once_take_turns_also_where_one_makes_an_index_concurrentl
         waiting.start()
         waiting.join(2)
         assert waiting.is_alive()
-        # What the first one's index would wait for: a snapshot of the one that waits.
+        # What the first one's index would wait for: a snapshot of the one that waits. It has one
+        # for a moment whenever it looks whether it is its turn, and so has an autovacuum.
         held = text("""
             SELECT count(*) FROM pg_stat_activity
             WHERE backend_xmin IS NOT NULL AND datname = current_database()
               AND pid <> pg_backend_pid()
         """)
-        assert first.execute(held).scalar_one() == 0
+
+        def is_free() -> bool:
+            first.rollback()  # within a transaction the view does not change
+            return bool(first.execute(held).scalar_one() == 0)
+
+        wait_until(is_free)
         first.invalidate()
     waiting.join(60)
     assert check(engine) == NEWEST
