@@ -254,10 +254,10 @@ def _measure(side: Side) -> dict[str, float]:
 
 
 def _environment(side: Side) -> dict[str, str]:
-    """Return a side's environment; ours has its memory as services have it."""
+    """Return a side's environment. Our sides allocate memory as services do."""
     allocation = ALLOCATION if side.name.endswith("-ours") else {}
-    ours = {"PYTHONPATH": str(side.tree), "TOKENIZERS_PARALLELISM": "false"}
-    return allocation | os.environ | ours
+    own = {"PYTHONPATH": str(side.tree), "TOKENIZERS_PARALLELISM": "false"}
+    return allocation | os.environ | own
 
 
 def _print_shares(sent: Sent) -> None:

@@ -36,11 +36,12 @@ _TCP_USER_TIMEOUT_MS = 15_000
 """Longest silence of the server's kernel while it owes an acknowledgement: a server that has
 vanished is noticed before a lease of 30 s expires."""
 _KEEPALIVE_S = 5
-"""Interval at which it owes one, also while only an answer is awaited. An answer that the network
-has lost comes no sooner than TCP sends it again: as late after an outage as that was long."""
+"""Seconds of silence after which either kernel asks the other for an acknowledgement. So an outage
+is noticed also while only an answer is awaited. TCP sends a lost answer again as late after an
+outage as that was long."""
 _MISSED_KEEPALIVES = 2
-"""After so many in a row that the client's kernel has missed, the server ends a session. While it
-awaits the rest of a statement no other limit counts, and the session keeps its row locks."""
+"""The server ends a session whose client's kernel has missed so many in a row. No other limit
+counts while a session awaits the rest of a statement, and it keeps its row locks meanwhile."""
 _STATEMENT_LEAD_S = 1.0
 """The server gives up this much earlier than the client: a slow statement is canceled, and its
 connection stays."""
