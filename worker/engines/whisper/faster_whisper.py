@@ -127,7 +127,7 @@ class FasterWhisperEngine(Whisper[Encoded]):
     def _encode(self, features: Sequence[Features]) -> Encoded:
         return np.concatenate(
             [
-                np.array(self._model.encode(_storage(np.stack(part)), to_cpu=True))
+                np.asarray(self._model.encode(_storage(np.stack(part)), to_cpu=True))
                 for part in self._divide(features)
             ]
         )
@@ -212,10 +212,9 @@ class FasterWhisperEngine(Whisper[Encoded]):
         return [alignments[i] for i in range(len(texts))]
 
     def _divide(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Yield the items of a batch that are to share a call that reads whole windows.
+        """Divide a batch for calls that read whole windows: the encoder's and the alignment's.
 
-        On a CPU that is each by itself: the encoder and the alignment have rows enough in one
-        window, and several do not fit a core's cache.
+        On a CPU each window has a call of its own, as several do not fit a core's cache.
         """
         size = 1 if self.device == "cpu" else len(items)
         for at in range(0, len(items), size):
