@@ -4,7 +4,7 @@ It belongs to the tree that is on the path, and knows of it no more than the nam
 'loaded' once its code is. When a line comes in it forks N workers, each a process like any other
 that shares the memory of what was imported; when its input ends it stops them and ends.
 
-SLOW_BATCH_S   seconds that each batch takes longer, without CPU time
+SLOW_BATCH_S   seconds that each batch takes, in which the oracle's own are the least part
 SLOW_CALLS     a file into which each worker writes, as ``CALLS``, its calls and the time in them
 """
 
@@ -57,17 +57,17 @@ class Calls:
 
 
 def slow_down(engine: Any, batch_s: float, calls: Calls) -> None:
-    """Have every batch of an engine's class take longer."""
+    """Have every batch of an engine's class take so long."""
     name = next(name for name in _INFERENCE if hasattr(engine, name))
     infer = getattr(engine, name)
 
     @functools.wraps(infer)
     def slow(*arguments: Any, **named: Any) -> Any:
         began = time.monotonic()
-        time.sleep(batch_s)
         try:
             return infer(*arguments, **named)
         finally:
+            time.sleep(max(0.0, began + batch_s - time.monotonic()))
             calls.note(time.monotonic() - began)
 
     setattr(engine, name, slow)

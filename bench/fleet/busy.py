@@ -44,8 +44,10 @@ from cli.embedded import postgres
 from cli.main import main
 
 postgres.SERVICE_CONNECTIONS += {connections}
+postgres.SHARED_BUFFERS = "128MB"
 main()
 """
+"""A fleet has a server of its own, with no less than Postgres' own default."""
 
 KINDS = (
     ("claims", "passed_over AS"),

@@ -33,6 +33,9 @@ CHILD_CONNECTIONS = 4
 """Of each child of the CPU worker, which has one per core. A child does one step at a time, while
 its heartbeat and its wake-ups need a connection each."""
 
+SHARED_BUFFERS = "4MB"
+"""The kernel's page cache holds the rest; larger buffers would hold it twice."""
+
 
 def bundled_majors() -> dict[int, Path]:
     """Return the wheel's ``bin`` directories by the major version of Postgres."""
@@ -110,8 +113,7 @@ def program(pgdata: Path, port: int) -> Program:
         # There is no Unix socket: the path of the data directory may be too long for one.
         "unix_socket_directories": "",
         "max_connections": str(SERVICE_CONNECTIONS + CHILD_CONNECTIONS * (os.cpu_count() or 1)),
-        # The kernel's page cache holds the rest; larger buffers would hold it twice.
-        "shared_buffers": "4MB",
+        "shared_buffers": SHARED_BUFFERS,
         "logging_collector": "off",
         "log_destination": "stderr",
         "log_error_verbosity": "terse",  # the details have values of rows

@@ -1,7 +1,7 @@
 """The ``transcribe`` step: chunks of all running jobs through the batcher."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +31,10 @@ from worker.steps.infer import batcher_of, restart, submit
 from worker.steps.pcm import read_pcm, samples_of
 from worker.steps.run import run_step, settle
 from worker.steps.speakers import find_speakers
+
+_GATHER_S = 0.02
+"""How long chunks wait for others of their call to be finished, so that one transaction completes
+them."""
 
 
 def infer_steps(runtime: Runtime, leases: Sequence[Lease]) -> None:
@@ -119,7 +123,7 @@ class _Heard:
     def complete(self) -> None:
         """Wait for the batcher, and complete chunks as they come out of it."""
         while self._waiting:
-            settled, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
+            settled = self._next_settled()
             results = []
             for future in settled:
                 item = self._waiting.pop(future, None)
@@ -131,6 +135,14 @@ class _Heard:
                     if self._is_done(item, future.result()):
                         results.append((item, self._result(item)))
             self._complete(results)
+
+    def _next_settled(self) -> Collection[Future[Inference]]:
+        """Wait for the batcher to settle some chunks; a job's only chunk waits for no other."""
+        settled, left = wait(self._waiting, return_when=FIRST_COMPLETED)
+        if any(self._waiting[future].claim.only_chunk for future in settled):
+            return settled
+        in_calls = [future for future in left if future.running()]
+        return settled | wait(in_calls, timeout=_GATHER_S).done
 
     def _ask(self, item: _Chunk, slices: Sequence[Span]) -> None:
         item.asked = [self._hand_over(item, heard) for heard in slices]

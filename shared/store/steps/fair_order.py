@@ -47,8 +47,10 @@ _MARK = """
 # waits. Both stages walk along an index for as many steps as are claimed, however many wait.
 #
 # A step that another transaction has locked is skipped. A tenant whose due steps are all locked is
-# left out of the next statement (:passed_by). statement_timestamp() is constant within the
-# statement, so the indexes can be used (clock_timestamp() is volatile).
+# left out of the next statement (:passed_by).
+#
+# clock_timestamp() is volatile, so no statistics about run_at count. By those of a moment at which
+# few steps were due, Postgres would read all that are due now and sort them, at each claim.
 #
 # The limit is a literal. With a parameter Postgres would either plan the statement each time, which
 # takes longer than to run it, or keep a plan made for a tenth of all waiting steps.
@@ -56,7 +58,7 @@ _CLAIM = f"""
     WITH due AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM steps
         WHERE queue = :queue AND kind <> 'deliver' AND state = 'queued'
-          AND run_at <= statement_timestamp() AND tenant <> ALL (CAST(:passed_by AS text[]))
+          AND run_at <= clock_timestamp() AND tenant <> ALL (CAST(:passed_by AS text[]))
         ORDER BY tenant_turn, id LIMIT {{limit}} + 1
     ), turn AS MATERIALIZED (
         SELECT id, tenant, tenant_turn FROM due ORDER BY tenant_turn, id LIMIT {{limit}}
@@ -66,7 +68,7 @@ _CLAIM = f"""
         SELECT step.* FROM share CROSS JOIN LATERAL (
             SELECT id, tenant, tenant_turn FROM steps
             WHERE queue = :queue AND tenant = share.tenant AND kind <> 'deliver'
-              AND state = 'queued' AND run_at <= statement_timestamp()
+              AND state = 'queued' AND run_at <= clock_timestamp()
             ORDER BY rank, job_turn, job_id, idx LIMIT share.steps
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS step

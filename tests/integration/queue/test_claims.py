@@ -336,7 +336,7 @@ def add_waiting(database: Engine, *, tenants: int, each: int) -> None:
         )
 
 
-def pages_read(database: Engine) -> int:
+def pages_read(database: Engine, *, analyzed: bool = True) -> int:
     """What a claim of one step reads."""
     parameters = {
         "queue": MODEL_QUEUE,
@@ -344,7 +344,7 @@ def pages_read(database: Engine) -> int:
         "lease_s": 30,
         "passed_by": [],
     }
-    plan = explain(database, str(_claim_up_to(1)), parameters)
+    plan = explain(database, str(_claim_up_to(1)), parameters, analyzed=analyzed)
     assert plan["Actual Rows"] == 1
     return buffers(plan)
 
@@ -368,3 +368,16 @@ def test_a_claim_reads_hardly_more_after_thousands_of_steps_have_ended(database:
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM steps"))
     assert pages_read(database) < few + 50
+
+
+def test_a_claim_reads_hardly_more_when_steps_are_due_that_the_statistics_know_as_not_due(
+    database: Engine,
+) -> None:
+    add_waiting(database, tenants=2, each=5)
+    few = pages_read(database)
+    add_waiting(database, tenants=20, each=250)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE steps SET run_at = 'infinity'"))
+        connection.execute(text("ANALYZE steps"))
+        connection.execute(text("UPDATE steps SET run_at = now()"))
+    assert pages_read(database, analyzed=False) < few + 50

@@ -119,6 +119,61 @@ def test_a_claim_takes_as_many_chunks_as_a_batch_and_they_are_heard_together(
     assert sizes == chunks + 2
 
 
+class FinishingOneByOne(SteeredOracle):
+    """An oracle that finishes a chunk once it is told that it may finish so many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_finish = threading.Semaphore(0)
+
+    def finish(self, raw: Any) -> Hypothesis:
+        assert self.may_finish.acquire(timeout=60)
+        return super().finish(raw)
+
+
+def test_chunks_of_a_call_are_completed_at_once_though_they_are_finished_one_by_one(
+    running: Runtime, database: Engine, job_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed: list[int] = []
+    complete = steps.complete_chunks
+
+    def noted(database: Engine, results: Sequence[Any], **options: Any) -> list[steps.Claim]:
+        completed.append(len(results))
+        return complete(database, results, **options)
+
+    monkeypatch.setattr(steps, "complete_chunks", noted)
+    monkeypatch.setattr(transcribe, "_GATHER_S", 60.0)
+    chunks = len(states(database, job_id))
+    runtime = with_one_batch(running, engine := FinishingOneByOne(), chunks)
+    with ThreadPoolExecutor() as pool:
+        inferred = pool.submit(infer_all, runtime)
+        for _ in range(chunks):
+            engine.may_finish.release()
+            threading.Event().wait(0.01)
+        inferred.result(60)
+    assert completed == [chunks]
+
+
+def test_the_only_chunk_of_a_job_waits_for_no_other_of_its_call(
+    running: Runtime, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcribe, "_GATHER_S", 60.0)
+    job_ids = [prepared(running, range(700, 720)) for _ in range(2)]
+
+    def succeeded() -> int:
+        found = [get_job(database, "default", job_id).state for job_id in job_ids]
+        return found.count("succeeded")
+
+    runtime = with_one_batch(running, engine := FinishingOneByOne(), len(job_ids))
+    with ThreadPoolExecutor() as pool:
+        inferred = pool.submit(infer_all, runtime)
+        engine.may_finish.release()
+        wait_until(lambda: succeeded() == 1)
+        engine.may_finish.release()
+        inferred.result(60)
+    assert succeeded() == 2
+
+
 def test_a_canceled_jobs_chunk_that_waits_for_its_batch_is_not_heard(
     settings: Settings, database: Engine
 ) -> None:
