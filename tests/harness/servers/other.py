@@ -157,4 +157,4 @@ def _seaweedfs(folder: Path, binary: Path, ports: Sequence[int], secret: str) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(Path(sys.argv[1]).resolve(), sys.argv[2:]))

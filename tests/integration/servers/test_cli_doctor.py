@@ -166,9 +166,10 @@ def test_workers_of_two_versions_and_old_steps_are_told(
 
 
 def test_who_is_the_owner_is_told_to_be_another(settings: Settings, database: Engine) -> None:
+    owner = database.url.username
     sentences = [each.sentence for each in servers.postgres(settings)]
     assert any(
-        "this process is longhand, the tables' owner: run the API as" in each for each in sentences
+        f"this process is {owner}, the tables' owner: run the API as" in each for each in sentences
     )
 
 
