@@ -218,6 +218,19 @@ def test_allow_lists_all_methods_of_a_path(served: Served) -> None:
     assert_problem(CLIENT.options(f"{served.url}/nonesuch"), 404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/transcribe"])
+def test_refusals_of_an_unknown_and_an_open_upload_are_documented(
+    served: Served, path: str
+) -> None:
+    document = CLIENT.get(f"{served.url}/openapi.json").json()
+    described = document["paths"][path]["post"]["responses"]
+    uploads = {"upload_not_found": str(UUID(int=0)), "upload_incomplete": served.ids["uploads"][1]}
+    for code, upload in uploads.items():
+        answer = CLIENT.post(f"{served.url}{path}", json={"upload_id": upload})
+        assert_problem(answer, answer.status_code, code)
+        assert f"`{code}`" in described[str(answer.status_code)]["description"]
+
+
 def test_a_job_whose_transcript_goes_while_it_is_read_is_answered_as_it_is_then(
     served: Served, pool: Engine
 ) -> None:
