@@ -1,8 +1,8 @@
 """Many model workers of one platform, whose device is a sleep: how much of their time it has work.
 
 The workers are whole processes of ``python -m worker model``, forked from one that has imported
-their code. Only the engine is not real: it sleeps for each call, and then reads the words of its
-chunks. So claims, leases, heartbeats, wake-ups, reads of chunks, completions and live takers are
+their code. Only the engine is not real: it reads the words of its chunks, and sleeps for the rest
+of the call. So claims, leases, heartbeats, wake-ups, reads of chunks, completions and live takers are
 real. All chunks are planned, stored and held back before; they become due at once.
 """
 

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.timeout(600)
 def told() -> tuple[Told, Told]:
     """Have both recordings heard: BECKETT, and the beginning of TWO_CITIES with fewer partials."""
     model = real_models().get("tiny.en-ct2")
-    hear, options = hearing(load_engine(model, device="cpu"), model), options_of(model)
+    # In int8, whose rounding is the processor's, the model leaves out a clause on some.
+    engine = load_engine(model, device="cpu", dtype="float32")
+    hear, options = hearing(engine, model), options_of(model)
     pcm = []
     for each in (BECKETT, TWO_CITIES):
         with recording(each).open("rb") as file:
