@@ -2,8 +2,8 @@
 
 The workers are whole processes of ``python -m worker model``, forked from one that has imported
 their code. Only the engine is not real: it reads the words of its chunks, and sleeps for the rest
-of the call. So claims, leases, heartbeats, wake-ups, reads of chunks, completions and live takers are
-real. All chunks are planned, stored and held back before; they become due at once.
+of the call. So claims, leases, heartbeats, wake-ups, reads of chunks, completions and live takers
+are real. All chunks are planned, stored and held back before; they become due at once.
 """
 
 import time
