@@ -54,7 +54,9 @@ def test_a_job_is_canceled_retried_and_deleted_by_keyboard(tab: Tab, database: E
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     assert get_job(database, "default", job_id)
-    page.keyboard.press("Enter")  # the button has the focus again
+    expect(row(tab).get_by_role("button", name="Delete: a.wav")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_have_count(1)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_text("No jobs here.")).to_be_visible()
