@@ -4,7 +4,7 @@ It belongs to the tree that is on the path, and knows of it no more than the nam
 'loaded' once its code is. When a line comes in it forks N workers, each a process like any other
 that shares the memory of what was imported; when its input ends it stops them and ends.
 
-SLOW_BATCH_S   seconds that each batch takes, in which the oracle's own are the least part
+SLOW_BATCH_S   seconds that each batch takes at least; it sleeps for those that the oracle leaves
 SLOW_CALLS     a file into which each worker writes, as ``CALLS``, its calls and the time in them
 """
 
@@ -57,7 +57,7 @@ class Calls:
 
 
 def slow_down(engine: Any, batch_s: float, calls: Calls) -> None:
-    """Have every batch of an engine's class take so long."""
+    """Have every batch of an engine's class take ``batch_s`` at least."""
     name = next(name for name in _INFERENCE if hasattr(engine, name))
     infer = getattr(engine, name)
 
