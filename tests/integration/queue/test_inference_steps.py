@@ -168,7 +168,7 @@ def test_the_only_chunk_of_a_job_waits_for_no_other_of_its_call(
     with ThreadPoolExecutor() as pool:
         inferred = pool.submit(infer_all, runtime)
         engine.may_finish.release()
-        wait_until(lambda: succeeded() == 1)
+        wait_until(lambda: succeeded() == 1, within_s=30)
         engine.may_finish.release()
         inferred.result(60)
     assert succeeded() == 2
