@@ -19,6 +19,7 @@ from harness.jobs.job_store import add_stored_job, step_ids
 from harness.jobs.step_runner import run_claimed
 from harness.media import mutants, taken_over
 from harness.media.recipes import KINDS, wav
+from harness.programs.processes import is_alive
 from harness.programs.workers import wait_until
 from shared.infra.decoder_server import DecoderServer
 from shared.infra.errors import MediaError, PoisonousInput, StorageUnavailable, UnreadableMedia
@@ -204,10 +205,10 @@ def test_a_decoder_ends_when_nobody_listens(taken: DecoderServer) -> None:
 
 
 def test_decoders_end_with_their_server(taken: DecoderServer) -> None:
-    waiting = [*map(int, Path(f"/proc/{taken.pid}/task/{taken.pid}/children").read_text().split())]
+    waiting = psutil.Process(taken.pid).children()
     assert waiting
     os.kill(taken.pid or 0, signal.SIGKILL)
-    assert wait_until(lambda: not any(map(psutil.pid_exists, waiting)))
+    assert wait_until(lambda: not any(map(is_alive, waiting)))
 
 
 def test_a_decoder_has_bounded_memory(taken: DecoderServer) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from harness.jobs.job_store import add_stored_job, column, end_leases, step_ids
 from harness.jobs.transcripts import get_transcript
+from harness.programs.processes import is_alive
 from harness.programs.workers import Fleet, Worker, fleet, wait_until
 from harness.servers.api_server import stored
 from harness.servers.redis_server import RedisServer
@@ -217,10 +218,11 @@ def test_the_children_of_a_killed_worker_die_with_it_in_the_middle_of_their_work
     assert len(pool(worker)) == 2
     parent.kill()
     worker.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=60)
-    for child in alive:
-        child.kill()
-    assert not alive
+    try:
+        wait_until(lambda: not any(map(is_alive, children)))
+    finally:
+        for child in filter(is_alive, children):
+            child.kill()
     written = pieces(storage, job_id)
     end_leases(database, [step])
     wait_until(lambda: column(database, step, "state") == "queued")

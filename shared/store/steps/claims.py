@@ -77,6 +77,7 @@ class Taken:
     """What ``claim_next`` found."""
 
     claims: Sequence[Claim]
+    """By priority, then the jobs' turns, then the order within a job."""
     more: bool
     """Whether to claim again once these are done: more steps were due, or a limit kept some back.
     Without claims: other transactions hold all that is due."""

@@ -98,6 +98,7 @@ _CLAIM = f"""
            (SELECT array_agg(tenant) FROM share) AS tenants
     FROM (SELECT count(*) AS found FROM due) AS due
     LEFT JOIN claimed ON true LEFT JOIN jobs ON jobs.id = claimed.job_id
+    ORDER BY claimed.rank, claimed.job_turn, claimed.job_id, claimed.idx
 """  # noqa: S608 - constants
 
 

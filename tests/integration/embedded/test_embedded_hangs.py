@@ -18,6 +18,7 @@ from cli.embedded.registry import Registry
 from cli.embedded.supervisor import Supervisor
 from cli.signals import StopFlag
 from harness.programs.command_line import Up, transcribe, write_words
+from harness.programs.processes import is_alive
 from harness.programs.workers import wait_until
 from harness.repository.tree import ROOT
 from shared.infra.settings import Settings
@@ -52,14 +53,6 @@ def freeze(pid: int) -> list[psutil.Process]:
     still = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
     wait_until(lambda: all(each.status() in still for each in frozen))
     return frozen
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether a process runs, and is no zombie."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture
@@ -112,7 +105,7 @@ def test_a_hung_child_is_killed_with_all_it_forked_and_started_anew(
     supervisor.run(until=lambda: pid_of(directory, "echo") not in (first, None) and answers())
 
     assert said == ["echo hangs: it gives no sign of life; restarting it"]
-    wait_until(lambda: not [each for each in frozen if alive(each)])
+    wait_until(lambda: not [each for each in frozen if is_alive(each)])
 
 
 def test_a_child_that_answers_is_left_alone(
@@ -146,7 +139,7 @@ def test_a_hung_child_ends_with_its_supervisor(
     assert pid is not None
     frozen = freeze(pid)
     supervisor.stop([["echo"]])
-    wait_until(lambda: not [each for each in frozen if alive(each)])
+    wait_until(lambda: not [each for each in frozen if is_alive(each)])
 
 
 def entry(pid: int, state: WorkerState) -> WorkerEntry:

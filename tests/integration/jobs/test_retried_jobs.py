@@ -232,11 +232,15 @@ def test_a_stale_workers_completion_is_refused_before_within_and_after_the_retry
             transcribe(database, stale)
 
     assert_refused()
-    with ThreadPoolExecutor(1) as pool, each_change_held_up(database):
+    with ThreadPoolExecutor(2) as pool, each_change_held_up(database):
         retried = pool.submit(retry, database, job_id)
         wait_until(lambda: waiting_sessions(database) == 1)
-        assert_refused()
+        within = pool.submit(transcribe, database, stale)
+        # It is refused at once, or waits for the retry: as Postgres plans the statement.
+        wait_until(lambda: within.done() or waiting_sessions(database) == 2)
     retried.result(60)
+    with pytest.raises(LeaseLost):
+        within.result(60)
     assert_refused()
     again = claim(database, job_id, "transcribe", 0)
     assert_refused()

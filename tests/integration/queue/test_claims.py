@@ -161,6 +161,18 @@ def test_the_chunks_of_a_job_are_claimed_in_their_order(database: Engine) -> Non
     assert [each.idx for each in claims] == [0, 1, 2, 3, 4]
 
 
+def test_what_is_claimed_at_once_comes_by_priority_whoever_has_submitted_it(
+    database: Engine,
+) -> None:
+    priorities = {
+        add_chunks(database, 2, f"tenant {number}", priority): priority
+        for number, priority in enumerate([3, -2, 5, 0, -4, 1])
+    }
+    claims = take(database, limit=12).claims
+    assert [priorities[each.job_id] for each in claims] == [5, 5, 3, 3, 1, 1, 0, 0, -2, -2, -4, -4]
+    assert [each.idx for each in claims] == 6 * [0, 1]
+
+
 def test_the_oldest_of_equal_jobs_goes_first(database: Engine) -> None:
     jobs = [add_job(database) for _ in range(5)]
     assert jobs_in_turn(database, 5, CPU_QUEUE) == jobs
