@@ -54,7 +54,7 @@ class Agreement:
         self._commit(len(list(confirmed)))
 
     def commit_before(self, position: int) -> None:
-        """Commit pending words that will not be heard again."""
+        """Commit the pending words before a position, however often they were heard."""
         n_passed = len(list(takewhile(lambda word: middle(word) < position, self._pending)))
         self._commit(n_passed)
 

@@ -26,6 +26,9 @@ class Asked:
     segment: "Segment"
     start: int
     end: int
+    commits: bool
+    """Whether its words are committed if speech goes on: it has all of the segment, up to a pause.
+    Without partials nobody was told of any word, so the final may change all of them."""
 
 
 @dataclass(slots=True)
@@ -88,13 +91,16 @@ class Segment:
             self.agreement.commit_before(self.window_start)
         return self.window_start
 
-    def hear(self, answer: LiveAnswer, start: int, end: int) -> bool:
-        """Take an answer about samples [start, end), and return whether it brings anything new."""
-        if answer.hypothesis is None or end <= self.heard_until:
+    def hear(self, answer: LiveAnswer, asked: Asked) -> bool:
+        """Take an answer, and return whether it brings anything new."""
+        hypothesis = answer.hypothesis
+        if hypothesis is None or asked.end <= self.heard_until:
             return False
-        self.heard_until = end
-        words = placed(answer.hypothesis, start)
-        self.agreement.update(words, start, min(end - UNSETTLED, self.earliest_cut))
+        self.heard_until = asked.end
+        settled = min(asked.end - UNSETTLED, self.earliest_cut)
+        self.agreement.update(placed(hypothesis, asked.start), asked.start, settled)
+        if asked.commits and not hypothesis.loop_suspected:
+            self.agreement.commit_before(settled)
         return True
 
     def show(self, answer: LiveAnswer, sure: int) -> None:

@@ -232,7 +232,7 @@ class LiveSession:
                 segment.ahead = None
             else:
                 ahead.answer = answer
-        if not segment.hear(answer, asked.start, asked.end) or not self.options.partials:
+        if not segment.hear(answer, asked) or not self.options.partials:
             return
         if is_preflight:
             segment.show_all(answer, is_preflight=True)
@@ -294,7 +294,8 @@ class LiveSession:
             hotwords=self.options.hotwords,
             prompt=self.options.prompt,
         )
-        self._asked[request.id] = Asked(segment, start, end)
+        commits = kind is LiveKind.FINAL and self.options.partials
+        self._asked[request.id] = Asked(segment, start, end, commits)
         self._effects.append(Ask(request))
         return request.id
 
