@@ -27,8 +27,8 @@ class Asked:
     start: int
     end: int
     commits: bool
-    """Whether its words are committed if speech goes on: it has all of the segment, up to a pause.
-    Without partials nobody was told of any word, so the final may change all of them."""
+    """Whether its words are committed at once: it has the whole segment, up to a pause. Without
+    partials none is: the client was told of no word, so the final may have others."""
 
 
 @dataclass(slots=True)
